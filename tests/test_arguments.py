@@ -3,7 +3,7 @@
 import pytest
 
 import quorate
-from quorate import ALL, Context, Ring, aio, arguments
+from quorate import ALL, Context, InvalidArgument, Ring, aio, answers, arguments
 from quorate.plan import Plan
 
 # Wrong values; some calls accept some of them.
@@ -204,3 +204,44 @@ def test_election_timings_have_names():
         quorate.Cluster(nodes=1, raft_timing="hasty")
     with quorate.Cluster(nodes=1, raft_timing="aggressive") as cluster:
         assert cluster.keyspace("a", mode="quorum", replicas=1).put("a", "b")
+
+
+class Turning(dict):
+    """A mapping whose order differs from one iteration to the next, as another thread may change it meanwhile."""
+
+    def items(self):
+        found = list(super().items())
+        self.turned = not getattr(self, "turned", False)
+        return found[::-1] if self.turned else found
+
+    def __iter__(self):
+        return iter([key for key, _ in self.items()])
+
+    def values(self):
+        return [value for _, value in self.items()]
+
+
+def test_the_values_of_a_mapping_remain_with_their_keys():
+    named, batches = arguments.put_batches(Turning(a="1", b="2", c="3"))
+    pairs = [pair for batch in batches for pair in batch]
+    assert sorted(pairs) == [(b"a", b"1"), (b"b", b"2"), (b"c", b"3")]
+    assert [(name.encode(), raw) for name, raw in zip(*named, strict=True)] == [
+        (key, key) for key, _ in pairs
+    ]
+
+
+@pytest.mark.parametrize("value", [5, None, "\ud800"])
+def test_an_invalid_value_of_a_batch_is_named_by_its_key(value):
+    with pytest.raises(InvalidArgument, match="key 'b': "):
+        arguments.put_batches({"a": "1", "b": value})
+
+
+def test_a_batch_has_a_result_for_each_key():
+    named, _ = arguments.get_batches(["a", "b", "a"])
+    assert answers.batch("reads", lambda *parts: parts, named, [1, 2], None) == {
+        "a": (1, b"a", None),
+        "b": (2, b"b", None),
+    }
+    for raws in ([1], [1, 2, 3]):
+        with pytest.raises(ValueError, match="results of 2 reads"):
+            answers.batch("reads", lambda *parts: parts, named, raws, None)

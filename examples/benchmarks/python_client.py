@@ -4,7 +4,7 @@ Starts three nodes, and measures the public Python client in three ways: one cal
 and batches (`get_many`, `put_many`). Each measurement alternates with one by `quorate bench`, whose loop is in Rust and
 speaks the same protocol: with as many operations in flight, on the same keys of the same keyspace, in a process of its
 own. So the ratio Python/bench is the share of what the cluster can do at that concurrency that a Python program gets;
-the rest is what the interpreter, the conversions and the change of threads take. Batches count keys: for the load
+the rest is what the interpreter, the conversions and the event loop take. Batches count keys: for the load
 generator a batch is one operation on as many keys (`--batch`), one batch after the other.
 
 With `--redis HOST:PORT`, redis-py does the same against that server, in turn: GET and SET one after the other and from
@@ -88,14 +88,14 @@ def cases() -> Iterator[Case]:
 
 
 def keys() -> list[str]:
-    """All keys, named as the load generator names them, in an order of chance."""
+    """All keys, named as the load generator names them, in random order."""
     named = [f"k{number:08}" for number in range(KEYS)]
     random.shuffle(named)
     return named
 
 
 def per_second(act: Callable[[], object], seconds: float) -> float:
-    """Act again and again, and return how often in a second."""
+    """Repeat an action, and return how often per second."""
     warm = time.perf_counter() + WARMUP
     while time.perf_counter() < warm:
         act()
@@ -109,7 +109,7 @@ def per_second(act: Callable[[], object], seconds: float) -> float:
 
 
 async def tasks_per_second(act: Callable[[], Awaitable[object]], tasks: int, seconds: float) -> float:
-    """Have so many tasks act again and again; returns how often in a second, all of them together."""
+    """Repeat an action in a number of tasks; return how often per second in total."""
     counting, over = False, False
     count = 0
 
@@ -291,7 +291,7 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=3, help="of each case (3)")
     parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement (1)")
-    parser.add_argument("--only", default="", metavar="SUBSTRING", help="cases whose name has this in it")
+    parser.add_argument("--only", default="", metavar="SUBSTRING", help="only cases whose name contains this")
     parser.add_argument("--redis", metavar="HOST:PORT", help="measure redis-py too, against this server")
     parser.add_argument("--json", action="store_true", help="print a JSON line for each case")
     arguments = parser.parse_args()

@@ -188,6 +188,8 @@ def batch(
     PartialFailure
         If any operation failed; it holds the results and the errors.
     """
+    if len(raws) != len(keys.raws):
+        raise ValueError(f"{len(raws)} results of {len(keys.raws)} {what}")
     if not any(issubclass(each, QuorateError) for each in set(map(type, raws))):
         return dict(zip(keys.names, map(kind, raws, keys.raws, repeat(connection)), strict=True))
     succeeded: dict[Any, AnswerT] = {}

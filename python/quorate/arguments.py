@@ -309,16 +309,19 @@ def put_batches(
     items: Mapping[KeyT, str | bytes] | Iterable[tuple[KeyT, str | bytes]],
 ) -> tuple[BatchKeys, Iterator[list[tuple[bytes, bytes]]]]:
     """Encode the pairs of a put_many, and split them into batches."""
-    if isinstance(items, Mapping):
-        keys, values = list(items), list(items.values())
-    else:
-        pairs = elements(items, "the argument of put_many")
-        for pair in pairs:
-            if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-                raise InvalidArgument(f"put_many takes a mapping or pairs of key and value, not {pair!r:.40}")
-        keys, values = [key for key, _ in pairs], [value for _, value in pairs]
+    # At once: another thread may change the mapping, and its keys must remain with their values.
+    pairs = list(items.items()) if isinstance(items, Mapping) else elements(items, "the argument of put_many")
+    for pair in pairs:
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise InvalidArgument(f"put_many takes a mapping or pairs of key and value, not {pair!r:.40}")
+    keys, values = [key for key, _ in pairs], [value for _, value in pairs]
     raws = _encoded(keys, key_bytes)
-    coded = list(zip(raws, _encoded(values, value_bytes), strict=True))
+    try:
+        coded = list(zip(raws, _encoded(values, value_bytes), strict=True))
+    except InvalidArgument:
+        for key, value in pairs:
+            _checked_value(key, value)
+        raise
     named = BatchKeys(_names(keys, raws), raws)
     return named, (coded[i : i + BATCH] for i in range(0, len(coded), BATCH))
 
@@ -340,6 +343,14 @@ def _encoded(items: list[Any], encode: Callable[[Any], bytes]) -> list[bytes]:
         except UnicodeEncodeError:
             pass  # Surrogate escapes, or an error that names the item.
     return [encode(item) for item in items]
+
+
+def _checked_value(key: object, value: Any) -> None:
+    """Raise the error of an invalid value, with its key."""
+    try:
+        value_bytes(value)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"key {key!r:.40}: {error}") from error
 
 
 def _names(keys: list[Any], raws: list[bytes]) -> list[Any]:

@@ -306,13 +306,12 @@ def _measure(
     try:
         with tracker(bar, _STEPS, show=show, counted=False) as advance:
             shown = 0
-            while (report := run.wait(_LOOK)) is None:
+            while (row := run.wait(_LOOK)) is None:
                 steps = int(run.progress * _STEPS)
                 advance(steps - shown)
                 shown = steps
     finally:
         run.stop()
-    row = report
     seconds = time.monotonic() - begun
     if pids:
         spent = zip(pids, before, strict=True)

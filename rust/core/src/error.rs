@@ -149,12 +149,12 @@ impl Error {
     pub fn no_leader(group: &str, voters: usize, required: u8, alive: u8) -> Self {
         let reason = if alive < required {
             format!(
-                "{group} needs {required} of its {voters} voter(s) but only {alive} can be reached: restart a node or \
-                 mend the network"
+                "{group} needs {required} of its {voters} voter(s) but only {alive} are reachable: restart a node or \
+                 restore connectivity"
             )
         } else {
             format!(
-                "{group} has no leader that was found in time, although {alive} of its {voters} voter(s) can be reached: \
+                "{group} has no leader that was found in time, although {alive} of its {voters} voter(s) are reachable: \
                  try again later, or with a longer timeout"
             )
         };

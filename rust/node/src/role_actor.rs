@@ -240,7 +240,7 @@ where
     }
 
     fn step(&mut self, now: Now, event: Event) {
-        debug_assert!(
+        assert!(
             self.effects.is_empty(),
             "effects are performed before the next event"
         );

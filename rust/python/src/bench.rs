@@ -44,7 +44,7 @@ impl BenchRun {
         Ok(BenchRun { run })
     }
 
-    /// Returns the report once it is complete, or `None` after so many seconds or a signal.
+    /// Returns the report once it is complete, or `None` after this many seconds or a signal.
     fn wait(&mut self, py: Python<'_>, seconds: f64) -> PyResult<Option<Plain<Report>>> {
         let (run, patience) = (&mut self.run, duration(seconds));
         let report = py.detach(|| block_on(pin!(run.report()), Some(patience)));

@@ -25,7 +25,7 @@ pub(crate) struct Quorum {
     keyspace: quorate_client::Keyspace,
 }
 
-/// The keyspace with this id and name, with so many replicas.
+/// The keyspace with this id and name, with this number of replicas.
 pub(crate) fn open(owner: &Bound<'_, Client>, id: u32, name: &str, replicas: u8) -> PyResult<Quorum> {
     let definition = Keyspace {
         id: KeyspaceId(id),

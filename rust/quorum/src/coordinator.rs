@@ -205,7 +205,7 @@ impl Coordinator {
         let (mut details, answer) = many.finish();
         let name = &self.keyspace.settings.name;
         let none = details.respond(answer, self.me(), name, now, effects);
-        debug_assert!(none.is_none(), "requests for many keys do not nest");
+        assert!(none.is_none(), "requests for many keys do not nest");
     }
 
     fn header(&self, request: u64, deadline: Instant, trace: Option<TraceContext>) -> Header {

@@ -306,7 +306,7 @@ pub fn topology(
     port: impl Fn(NodeId) -> u16,
 ) -> Topology {
     let member = |node: NodeId| {
-        let at = |door: u16| format!("{node}:{}", door + port(node));
+        let at = |offset: u16| format!("{node}:{}", offset + port(node));
         Member {
             id: node,
             peer_address: at(100),

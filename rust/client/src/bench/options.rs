@@ -1,4 +1,4 @@
-//! A run's settings, in JSON, and their validation.
+//! A run's settings, and their validation.
 
 use quorate_core::error::Error;
 use quorate_core::ids::KeyspaceId;

@@ -201,7 +201,7 @@ mod tests {
         tally.report(&options, false, 1.0, 0.0)
     }
 
-    /// A window of a second, and a moment so many milliseconds after its beginning.
+    /// A window of a second, and a moment this many milliseconds after its beginning.
     fn window(open: bool) -> (Tally, impl Fn(i64) -> Instant) {
         let begin = Instant::now() + Duration::from_secs(10);
         let at = move |ms: i64| match u32::try_from(ms) {

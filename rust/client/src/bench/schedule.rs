@@ -35,7 +35,7 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
-    /// A schedule of so many operations per second.
+    /// A schedule of this many operations per second.
     pub(super) fn new(rate: f64, arrivals: Arrivals, seed: u64) -> Self {
         let mut schedule = Schedule {
             arrivals,

@@ -17,7 +17,7 @@ use crate::shell::Consensus;
 
 /// The number of sources of appended entries.
 const SOURCES: u64 = 1_000;
-/// The keys of a batch in one shard are found by trying; so many tries for each, and for each shard, are enough.
+/// The keys of a batch in one shard are found by trying: the number of tries for each key and shard.
 const TRIES: usize = 8;
 
 /// The operations of a run.
@@ -157,8 +157,8 @@ impl Workload {
     }
 }
 
-/// So many different numbers below a bound which fit, each at random; at least one, and fewer where so many tries for
-/// each do not find them.
+/// At most `count` different random numbers below a bound that fit; at least one, and fewer if `tries` for each do not
+/// find more.
 fn distinct(
     count: usize,
     bound: u64,

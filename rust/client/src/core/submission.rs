@@ -54,7 +54,7 @@ impl ClientCore {
         }
     }
 
-    /// Admits an operation of so many bytes, or rejects it as overloaded.
+    /// Admits an operation of this many bytes, or rejects it as overloaded.
     pub(super) fn admit(&self, bytes: usize) -> Result<(), Error> {
         let full = if self.operations.len() + self.many.len() >= MAX_IN_FLIGHT {
             format!("{MAX_IN_FLIGHT} operations")

@@ -333,7 +333,7 @@ fn distinct(writes: &[Write]) -> Result<(), Error> {
     match writes.iter().find(|write| !keys.insert(&write.key)) {
         None => Ok(()),
         Some(twice) => Err(Error::invalid(format!(
-            "key {} stands twice in one batch: write each key once",
+            "key {} occurs twice in one batch: write each key once",
             twice.key
         ))),
     }

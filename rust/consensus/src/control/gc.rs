@@ -14,9 +14,10 @@
 //!
 //! A group's files, rows and log are removed, in this order; of a keyspace in quorum mode, the records and
 //! their positions in the ring. A slice is read, and its rows are deleted in the background; the next slice
-//! starts when that is durable, at the end of the rows that are deleted: reading over them again and again would
-//! take quadratic time, since deleted rows stay in memory until they are flushed. Small states are last: a server's vote and start of the log, a replica's
-//! reserved numbers. No server or replica of this id starts again, so their promises need not be kept.
+//! starts when that is durable, where the deleted rows end. (From the start of the range it would read over them,
+//! since deleted rows stay in memory until they are flushed: in total, quadratic time.) Small states are last: a
+//! server's vote and start of the log, a replica's reserved numbers. No server or replica of this id starts
+//! again, so their promises need not be kept.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -36,11 +36,11 @@ struct Load {
 /// Writes unique keys through one node after the other until it is stopped.
 fn write(load: &Load, writer: usize) {
     let mut next = 0;
-    for door in load.addresses.iter().cycle().skip(writer) {
+    for address in load.addresses.iter().cycle().skip(writer) {
         if load.stop.load(Ordering::Relaxed) {
             return;
         }
-        if let Some(client) = Client::try_connect(*door) {
+        if let Some(client) = Client::try_connect(*address) {
             write_through(load, writer, &mut next, client);
         }
     }

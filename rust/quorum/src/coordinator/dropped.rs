@@ -50,6 +50,6 @@ impl Coordinator {
             _ => return,
         };
         let none = reply(origin, Err(self.keyspace.dropped_error()), effects);
-        debug_assert!(none.is_none(), "requests from outside are not parts of others");
+        assert!(none.is_none(), "requests from outside are not parts of others");
     }
 }

@@ -46,7 +46,7 @@ impl Consensus {
         outcomes.into_iter().map(outcome).collect()
     }
 
-    /// Reads keys in requests of so many. Returns those whose values are too large for one response, if they may fit into
+    /// Reads keys, at most this many per request. Returns those whose values are too large for one response, if they may fit into
     /// several.
     async fn read_parts(
         &self,

@@ -253,9 +253,9 @@ impl Invariants {
             return Err(format!("op{operation} was answered more than once"));
         };
         let truth = self.truths.entry(submitted.group).or_default();
-        let stranger = misdirected(cluster.keyspace(), HASH, submitted.group, &submitted.request);
+        let rejection = misdirected(cluster.keyspace(), HASH, submitted.group, &submitted.request);
         let verdict = match (&submitted.request, &result) {
-            (_, result) if stranger.is_some() => require(result.clone().err() == stranger, || {
+            (_, result) if rejection.is_some() => require(result.clone().err() == rejection, || {
                 "it belongs to another group".to_owned()
             }),
             (_, Ok(response)) => truth
