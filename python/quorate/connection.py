@@ -138,6 +138,14 @@ class Connection(FaultControl):
             A setting is invalid, for example more replicas than nodes.
         Unavailable
             No majority of the nodes is reachable; keyspaces are agreed on by a majority.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> with quorate.Cluster(nodes=3) as cluster:
+        ...     accounts = cluster.keyspace("accounts", mode="consensus", shards=4)
+        ...     cluster.keyspace("accounts").shards
+        4
         """
         info = flow.run(
             self._client,
@@ -155,6 +163,14 @@ class Connection(FaultControl):
         -------
         tuple of KeyspaceInfo
             Their settings.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> with quorate.Cluster(nodes=3) as cluster:
+        ...     users = cluster.keyspace("users", mode="quorum")
+        ...     [info.name for info in cluster.keyspaces()]
+        ['users']
         """
         return flow.run(self._client, operations.keyspaces(self._timeout))
 
@@ -310,6 +326,13 @@ class Connection(FaultControl):
         -------
         Topology
             Names, addresses, and the ring's settings.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> with quorate.Cluster(nodes=3) as cluster:
+        ...     [member.name for member in cluster.topology()]
+        ['n1', 'n2', 'n3']
         """
         return flow.run(self._client, operations.topology(self._timeout))
 
@@ -320,6 +343,13 @@ class Connection(FaultControl):
         -------
         Ring
             The same ring as on every node.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> with quorate.Cluster(nodes=3) as cluster:
+        ...     cluster.ring().nodes
+        ('n1', 'n2', 'n3')
         """
         return Ring.of(self.topology())
 
@@ -342,6 +372,14 @@ class Connection(FaultControl):
         ------
         NotFound
             The keyspace does not exist.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> with quorate.Cluster(nodes=3) as cluster:
+        ...     users = cluster.keyspace("users", mode="quorum", replicas=2)
+        ...     len(cluster.nodes_for_key("users", "user-123"))
+        2
         """
         return flow.run(self._client, operations.nodes_for_key(keyspace, key, self._timeout))
 
@@ -362,6 +400,13 @@ class Connection(FaultControl):
         ------
         NotFound
             The keyspace does not exist.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> with quorate.Cluster(nodes=3) as cluster:
+        ...     cluster.distribution().primary.deviation < 0.05
+        True
         """
         return flow.run(self._client, operations.distribution(keyspace, self._timeout))
 
@@ -377,6 +422,13 @@ class Connection(FaultControl):
         -------
         ClusterStatus
             The status that each node reports.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> with quorate.Cluster(nodes=3) as cluster:
+        ...     [node.name for node in cluster.status() if node.up]
+        ['n1', 'n2', 'n3']
         """
         limit = arguments.seconds(timeout, self._timeout)
         return flow.run(self._client, observation.status(self._member_cache, limit))
@@ -400,6 +452,13 @@ class Connection(FaultControl):
         ------
         NotFound
             The keyspace does not exist.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> with quorate.Cluster(nodes=3) as cluster:
+        ...     cluster.health().status
+        'healthy'
         """
         limit = arguments.seconds(timeout, self._timeout)
         return flow.run(self._client, observation.health(self._member_cache, keyspace, limit))
@@ -416,6 +475,13 @@ class Connection(FaultControl):
         -------
         Metrics
             The metrics that each node serves at ``/metrics``.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> with quorate.Cluster(nodes=3) as cluster:
+        ...     sorted({sample.node for sample in cluster.metrics()})
+        ['n1', 'n2', 'n3']
         """
         limit = arguments.seconds(timeout, self._timeout)
         return flow.run(self._client, observation.metrics(self._member_cache, limit))
@@ -432,6 +498,13 @@ class Connection(FaultControl):
         -------
         Timeline
             Events in order of time.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> with quorate.Cluster(nodes=3) as cluster:
+        ...     sorted(event.node for event in cluster.events().where("NodeStarted"))
+        ['n1', 'n2', 'n3']
         """
         limit = arguments.seconds(timeout, self._timeout)
         return flow.run(self._client, observation.events(self._member_cache, limit))
@@ -453,6 +526,15 @@ class Connection(FaultControl):
         ------
         NotFound
             No node keeps spans of this trace.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> with quorate.Cluster(nodes=3) as cluster:
+        ...     users = cluster.keyspace("users", mode="quorum")
+        ...     written = users.put("user-123", "Ada", trace=True)
+        ...     cluster.trace(written.trace_id).nodes[0]
+        'client'
         """
         client = self._client
         limit = min(arguments.PROBE_TIMEOUT, self._timeout)

@@ -81,6 +81,15 @@ class ConsensusKeyspace(EntryLog):
         -------
         int
             The shard's number, from 0; its group is ``info.groups[shard]``.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> with quorate.Cluster(nodes=3) as cluster:
+        ...     accounts = cluster.keyspace("accounts", mode="consensus", replicas=3, shards=4)
+        ...     written = accounts.put("ada", "100")
+        ...     accounts.shard_of("ada") == written.shard
+        True
         """
         return self._calls.shard_of(key_bytes(key))
 
@@ -189,6 +198,16 @@ class ConsensusKeyspace(EntryLog):
             The operation timed out; the delete may or may not take effect.
         SessionExpired
             As in `put`.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> with quorate.Cluster(nodes=3) as cluster:
+        ...     accounts = cluster.keyspace("accounts", mode="consensus", replicas=3)
+        ...     written = accounts.put("ada", "100")
+        ...     deleted = accounts.delete("ada", if_version=written.version)
+        ...     accounts.get("ada").found
+        False
         """
         raw_key = key_bytes(key)
         connection = self._connection
@@ -300,6 +319,16 @@ class ConsensusKeyspace(EntryLog):
             No majority of the group is reachable.
         ReadTimeout
             The operation timed out.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> with quorate.Cluster(nodes=3) as cluster:
+        ...     accounts = cluster.keyspace("accounts", mode="consensus", replicas=3)
+        ...     written = accounts.put("ada", "100")
+        ...     entry = accounts.get("ada")
+        ...     entry.text, entry.version == written.version
+        ('100', True)
         """
         raw_key = key_bytes(key)
         connection = self._connection
@@ -342,6 +371,16 @@ class ConsensusKeyspace(EntryLog):
         ------
         PartialFailure
             Some failed; it holds the entries of the others.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> with quorate.Cluster(nodes=3) as cluster:
+        ...     accounts = cluster.keyspace("accounts", mode="consensus", replicas=3)
+        ...     written = accounts.put("ada", "100")
+        ...     found = accounts.get_many(["ada", "bob"])
+        ...     {key: entry.text for key, entry in found.items()}
+        {'ada': '100', 'bob': None}
         """
         named, batches = arguments.get_batches(keys)
         stale = levels.is_stale(consistency)
@@ -396,6 +435,15 @@ class ConsensusKeyspace(EntryLog):
             No majority of a shard's group is reachable.
         ReadTimeout
             The operation timed out.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> with quorate.Cluster(nodes=3) as cluster:
+        ...     accounts = cluster.keyspace("accounts", mode="consensus", replicas=3, shards=4)
+        ...     written = accounts.put_many({"cy": "5", "bob": "0", "ada": "100"})
+        ...     [(key, entry.text) for key, entry in accounts.scan(end="c")]
+        [('ada', '100'), ('bob', '0')]
         """
         pages = arguments.Pages(start, end, prefix, limit, page_size)
         stale = levels.is_stale(consistency)
@@ -423,6 +471,14 @@ class ConsensusKeyspace(EntryLog):
         -------
         tuple of str
             One name per replica.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> with quorate.Cluster(nodes=3) as cluster:
+        ...     accounts = cluster.keyspace("accounts", mode="consensus", replicas=3)
+        ...     sorted(accounts.nodes_for_key("ada"))
+        ['n1', 'n2', 'n3']
         """
         return self._info.groups[self.shard_of(key)].members
 

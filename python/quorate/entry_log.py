@@ -128,6 +128,16 @@ class EntryLog:
             No majority of a shard's group is reachable.
         ReadTimeout
             The operation timed out.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> with quorate.Cluster(nodes=3) as cluster:
+        ...     events = cluster.keyspace("events", mode="consensus", replicas=3)
+        ...     first = events.append("up", source="web")
+        ...     second = events.append("down", source="web")
+        ...     [entry.text for entry in events.entries(after=first.entry_id)]
+        ['down']
         """
         if source is None:
             wanted = list(range(self._info.shards))

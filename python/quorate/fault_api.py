@@ -51,6 +51,15 @@ class Fault(FaultView):
         OutcomeUnknown
             A node did not respond, and the fault may still be active there. Paused nodes of a `Cluster` are excluded:
             ``resume()`` updates their faults.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> with quorate.Cluster(nodes=3) as cluster:
+        ...     fault = cluster.isolate("n1")
+        ...     fault.heal()
+        ...     fault.healed
+        True
         """
         if not self._healed:
             self._control._end([self.id])

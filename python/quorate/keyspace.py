@@ -177,6 +177,17 @@ class Keyspace:
             Too few replicas are reachable.
         ReadTimeout
             The operation timed out.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> with quorate.Cluster(nodes=3) as cluster:
+        ...     users = cluster.keyspace("users", mode="quorum", replicas=3)
+        ...     written = users.put("user-123", "Ada")
+        ...     users.get("user-123").text
+        ...     users.get("user-456").found
+        'Ada'
+        False
         """
         raw_key = key_bytes(key)
         connection = self._connection
@@ -289,6 +300,15 @@ class Keyspace:
         ------
         PartialFailure
             Some failed; it holds the results of the others.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> with quorate.Cluster(nodes=3) as cluster:
+        ...     users = cluster.keyspace("users", mode="quorum", replicas=3)
+        ...     written = users.put_many({"user-1": "Ada", "user-2": "Grace"})
+        ...     users.get("user-2").text
+        'Grace'
         """
         named, batches = arguments.put_batches(items)
         level = levels.checked(consistency)
@@ -333,6 +353,16 @@ class Keyspace:
         ------
         PartialFailure
             Some failed; it holds the entries of the others.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> with quorate.Cluster(nodes=3) as cluster:
+        ...     users = cluster.keyspace("users", mode="quorum", replicas=3)
+        ...     written = users.put("user-1", "Ada")
+        ...     found = users.get_many(["user-1", "user-2"])
+        ...     {key: entry.text for key, entry in found.items()}
+        {'user-1': 'Ada', 'user-2': None}
         """
         named, batches = arguments.get_batches(keys)
         level = levels.checked(consistency)
@@ -388,6 +418,15 @@ class Keyspace:
             Too few replicas are reachable for some of the keys.
         ReadTimeout
             The operation timed out.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> with quorate.Cluster(nodes=3) as cluster:
+        ...     users = cluster.keyspace("users", mode="quorum", replicas=3)
+        ...     written = users.put_many({"user-2": "Grace", "user-1": "Ada", "admin": "Alan"})
+        ...     [(key, entry.text) for key, entry in users.scan(prefix="user-")]
+        [('user-1', 'Ada'), ('user-2', 'Grace')]
         """
         pages = arguments.Pages(start, end, prefix, limit, page_size)
         level = levels.checked(consistency)
@@ -415,6 +454,14 @@ class Keyspace:
         -------
         tuple of str
             One name per replica.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> with quorate.Cluster(nodes=3) as cluster:
+        ...     users = cluster.keyspace("users", mode="quorum", replicas=3)
+        ...     sorted(users.nodes_for_key("user-123"))
+        ['n1', 'n2', 'n3']
         """
         return self._connection.nodes_for_key(self.name, key)
 

@@ -58,6 +58,14 @@ class Node(NodeView):
         ----------
         wait : bool
             Return only when the other nodes have detected it, which takes milliseconds.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> with quorate.Cluster(nodes=3) as cluster:
+        ...     cluster["n3"].kill()
+        ...     cluster["n3"].exit_code
+        -9
         """
         background.run(lambda: self._processes.kill(self._name))
         if wait:
@@ -77,6 +85,14 @@ class Node(NodeView):
         ------
         StopTimeout
             It still runs after the timeout; it continues to stop.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> with quorate.Cluster(nodes=3) as cluster:
+        ...     cluster["n3"].stop()
+        ...     cluster["n3"].exit_code
+        0
         """
         limit, given_up = arguments.seconds(timeout, STOP_TIMEOUT), threading.Event()
         background.run(lambda: self._processes.stop(self._name, limit, given_up), given_up.set)
@@ -101,6 +117,15 @@ class Node(NodeView):
             Another process uses one of its ports.
         ClusterStartError
             It fails to start; the message says why.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> with quorate.Cluster(nodes=3) as cluster:
+        ...     cluster["n3"].kill()
+        ...     cluster["n3"].restart()
+        ...     cluster["n3"].running
+        True
         """
         timeout, given_up = arguments.seconds(timeout, RESTART_TIMEOUT), threading.Event()
         client, faults_client = self._cluster._client, self._cluster._faults_client
@@ -113,12 +138,31 @@ class Node(NodeView):
                 raise readiness.unlinked(self._processes, names, timeout)
 
     def pause(self) -> None:
-        """Pause it with SIGSTOP: it keeps its connections and does not respond, like a long stall."""
+        """Pause it with SIGSTOP: it keeps its connections and does not respond, like a long stall.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> with quorate.Cluster(nodes=3) as cluster:
+        ...     cluster["n3"].pause()
+        ...     cluster["n3"].running, cluster["n3"].paused
+        (True, True)
+        """
         # Another thread may hold the lock for as long as a node takes to start.
         background.run(lambda: self._processes.pause(self._name))
 
     def resume(self) -> None:
-        """Resume it after `pause`, and update its faults to those that are active now."""
+        """Resume it after `pause`, and update its faults to those that are active now.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> with quorate.Cluster(nodes=3) as cluster:
+        ...     cluster["n3"].pause()
+        ...     cluster["n3"].resume()
+        ...     cluster["n3"].paused
+        False
+        """
         background.run(lambda: self._processes.resume(self._name))
         faults_client = self._cluster._faults_client
         flow.run(self._cluster._client, faults_client.restore(self._name, RESUME_TIMEOUT, fresh=False))

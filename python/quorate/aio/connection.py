@@ -138,6 +138,14 @@ class Connection(FaultControl):
             A setting is invalid, for example more replicas than nodes.
         Unavailable
             No majority of the nodes is reachable; keyspaces are agreed on by a majority.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> async with quorate.aio.Cluster(nodes=3) as cluster:
+        ...     accounts = await cluster.keyspace("accounts", mode="consensus", shards=4)
+        ...     (await cluster.keyspace("accounts")).shards
+        4
         """
         info = await flow.run_async(
             self._client,
@@ -155,6 +163,14 @@ class Connection(FaultControl):
         -------
         tuple of KeyspaceInfo
             Their settings.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> async with quorate.aio.Cluster(nodes=3) as cluster:
+        ...     users = await cluster.keyspace("users", mode="quorum")
+        ...     [info.name for info in await cluster.keyspaces()]
+        ['users']
         """
         return await flow.run_async(self._client, operations.keyspaces(self._timeout))
 
@@ -312,6 +328,13 @@ class Connection(FaultControl):
         -------
         Topology
             Names, addresses, and the ring's settings.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> async with quorate.aio.Cluster(nodes=3) as cluster:
+        ...     [member.name for member in await cluster.topology()]
+        ['n1', 'n2', 'n3']
         """
         return await flow.run_async(self._client, operations.topology(self._timeout))
 
@@ -322,6 +345,13 @@ class Connection(FaultControl):
         -------
         Ring
             The same ring as on every node.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> async with quorate.aio.Cluster(nodes=3) as cluster:
+        ...     (await cluster.ring()).nodes
+        ('n1', 'n2', 'n3')
         """
         return Ring.of(await self.topology())
 
@@ -344,6 +374,14 @@ class Connection(FaultControl):
         ------
         NotFound
             The keyspace does not exist.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> async with quorate.aio.Cluster(nodes=3) as cluster:
+        ...     users = await cluster.keyspace("users", mode="quorum", replicas=2)
+        ...     len(await cluster.nodes_for_key("users", "user-123"))
+        2
         """
         return await flow.run_async(self._client, operations.nodes_for_key(keyspace, key, self._timeout))
 
@@ -364,6 +402,13 @@ class Connection(FaultControl):
         ------
         NotFound
             The keyspace does not exist.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> async with quorate.aio.Cluster(nodes=3) as cluster:
+        ...     (await cluster.distribution()).primary.deviation < 0.05
+        True
         """
         return await flow.run_async(self._client, operations.distribution(keyspace, self._timeout))
 
@@ -379,6 +424,13 @@ class Connection(FaultControl):
         -------
         ClusterStatus
             The status that each node reports.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> async with quorate.aio.Cluster(nodes=3) as cluster:
+        ...     [node.name for node in await cluster.status() if node.up]
+        ['n1', 'n2', 'n3']
         """
         limit = arguments.seconds(timeout, self._timeout)
         return await flow.run_async(self._client, observation.status(self._member_cache, limit))
@@ -404,6 +456,13 @@ class Connection(FaultControl):
         ------
         NotFound
             The keyspace does not exist.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> async with quorate.aio.Cluster(nodes=3) as cluster:
+        ...     (await cluster.health()).status
+        'healthy'
         """
         limit = arguments.seconds(timeout, self._timeout)
         return await flow.run_async(self._client, observation.health(self._member_cache, keyspace, limit))
@@ -420,6 +479,13 @@ class Connection(FaultControl):
         -------
         Metrics
             The metrics that each node serves at ``/metrics``.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> async with quorate.aio.Cluster(nodes=3) as cluster:
+        ...     sorted({sample.node for sample in await cluster.metrics()})
+        ['n1', 'n2', 'n3']
         """
         limit = arguments.seconds(timeout, self._timeout)
         return await flow.run_async(self._client, observation.metrics(self._member_cache, limit))
@@ -436,6 +502,13 @@ class Connection(FaultControl):
         -------
         Timeline
             Events in order of time.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> async with quorate.aio.Cluster(nodes=3) as cluster:
+        ...     sorted(event.node for event in (await cluster.events()).where("NodeStarted"))
+        ['n1', 'n2', 'n3']
         """
         limit = arguments.seconds(timeout, self._timeout)
         return await flow.run_async(self._client, observation.events(self._member_cache, limit))
@@ -457,6 +530,15 @@ class Connection(FaultControl):
         ------
         NotFound
             No node keeps spans of this trace.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> async with quorate.aio.Cluster(nodes=3) as cluster:
+        ...     users = await cluster.keyspace("users", mode="quorum")
+        ...     written = await users.put("user-123", "Ada", trace=True)
+        ...     (await cluster.trace(written.trace_id)).nodes[0]
+        'client'
         """
         client = self._client
         limit = min(arguments.PROBE_TIMEOUT, self._timeout)

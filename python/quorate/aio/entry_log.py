@@ -127,6 +127,16 @@ class EntryLog:
             No majority of a shard's group is reachable.
         ReadTimeout
             The operation timed out.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> async with quorate.aio.Cluster(nodes=3) as cluster:
+        ...     events = await cluster.keyspace("events", mode="consensus", replicas=3)
+        ...     first = await events.append("up", source="web")
+        ...     second = await events.append("down", source="web")
+        ...     [entry.text async for entry in events.entries(after=first.entry_id)]
+        ['down']
         """
         if source is None:
             wanted = list(range(self._info.shards))

@@ -176,6 +176,17 @@ class Keyspace:
             Too few replicas are reachable.
         ReadTimeout
             The operation timed out.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> async with quorate.aio.Cluster(nodes=3) as cluster:
+        ...     users = await cluster.keyspace("users", mode="quorum", replicas=3)
+        ...     written = await users.put("user-123", "Ada")
+        ...     (await users.get("user-123")).text
+        ...     (await users.get("user-456")).found
+        'Ada'
+        False
         """
         raw_key = key_bytes(key)
         connection = self._connection
@@ -288,6 +299,15 @@ class Keyspace:
         ------
         PartialFailure
             Some failed; it holds the results of the others.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> async with quorate.aio.Cluster(nodes=3) as cluster:
+        ...     users = await cluster.keyspace("users", mode="quorum", replicas=3)
+        ...     written = await users.put_many({"user-1": "Ada", "user-2": "Grace"})
+        ...     (await users.get("user-2")).text
+        'Grace'
         """
         named, batches = arguments.put_batches(items)
         level = levels.checked(consistency)
@@ -332,6 +352,16 @@ class Keyspace:
         ------
         PartialFailure
             Some failed; it holds the entries of the others.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> async with quorate.aio.Cluster(nodes=3) as cluster:
+        ...     users = await cluster.keyspace("users", mode="quorum", replicas=3)
+        ...     written = await users.put("user-1", "Ada")
+        ...     found = await users.get_many(["user-1", "user-2"])
+        ...     {key: entry.text for key, entry in found.items()}
+        {'user-1': 'Ada', 'user-2': None}
         """
         named, batches = arguments.get_batches(keys)
         level = levels.checked(consistency)
@@ -387,6 +417,15 @@ class Keyspace:
             Too few replicas are reachable for some of the keys.
         ReadTimeout
             The operation timed out.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> async with quorate.aio.Cluster(nodes=3) as cluster:
+        ...     users = await cluster.keyspace("users", mode="quorum", replicas=3)
+        ...     written = await users.put_many({"user-2": "Grace", "user-1": "Ada", "admin": "Alan"})
+        ...     [(key, entry.text) async for key, entry in users.scan(prefix="user-")]
+        [('user-1', 'Ada'), ('user-2', 'Grace')]
         """
         pages = arguments.Pages(start, end, prefix, limit, page_size)
         level = levels.checked(consistency)
@@ -414,6 +453,14 @@ class Keyspace:
         -------
         tuple of str
             One name per replica.
+
+        Examples
+        --------
+        >>> import quorate
+        >>> async with quorate.aio.Cluster(nodes=3) as cluster:
+        ...     users = await cluster.keyspace("users", mode="quorum", replicas=3)
+        ...     sorted(await users.nodes_for_key("user-123"))
+        ['n1', 'n2', 'n3']
         """
         return await self._connection.nodes_for_key(self.name, key)
 
