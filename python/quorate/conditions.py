@@ -28,11 +28,9 @@ def expected(if_version: int | None, if_absent: bool) -> int | None:
         if if_version is not None:
             raise InvalidArgument(f"if_version={if_version!r} and if_absent: give one of them")
         return 0
-    return (
-        None
-        if if_version is None
-        else arguments.whole_number(if_version, "if_version", 0, arguments.MAX_VERSION)
-    )
+    if if_version is None:
+        return None
+    return arguments.whole_number(if_version, "if_version", 0, arguments.MAX_VERSION)
 
 
 def conditional(

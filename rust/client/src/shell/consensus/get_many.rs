@@ -46,8 +46,8 @@ impl Consensus {
         outcomes.into_iter().map(outcome).collect()
     }
 
-    /// Reads keys, at most this many per request. Returns those whose values are too large for one response, if they may fit into
-    /// several.
+    /// Reads keys, at most this many per request. Returns those whose values are too large for one response, if they
+    /// may fit into several.
     async fn read_parts(
         &self,
         shards: Wanted,
